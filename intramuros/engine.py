@@ -4,7 +4,7 @@ An engine answers a batch of asks. A chat is a batch of one, streaming is not a 
 pieces carry the number of their ask, so an engine may answer out of order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -73,6 +73,31 @@ class Guard:
 
     def close(self) -> None:
         self.engine.close()
+
+
+class ByVerb(Guard):
+    """Sends each ask to the engine that serves its verb; the same weights, whichever answers."""
+
+    def __init__(self, engines: Mapping[Verb, Engine]) -> None:
+        super().__init__(next(iter(engines.values())))
+        self.engines = dict(engines)
+        verbs = frozenset(verb for verb, engine in engines.items() if verb in engine.can.verbs)
+        self.can = msgspec.structs.replace(
+            self.can, verbs=verbs, context=min(engine.can.context for engine in engines.values())
+        )
+
+    def generate(self, asks: Sequence[Ask], admit: Admit = always) -> Iterator[Piece]:
+        require(self, asks)
+        rows: dict[Verb, list[int]] = {}
+        for row, ask in enumerate(asks):
+            rows.setdefault(verb_of(ask), []).append(row)
+        for verb, own in rows.items():
+            for piece in self.engines[verb].generate([asks[row] for row in own], admit):
+                yield msgspec.structs.replace(piece, row=own[piece.row])
+
+    def close(self) -> None:
+        for engine in {id(engine): engine for engine in self.engines.values()}.values():
+            engine.close()
 
 
 def verb_of(ask: Ask) -> Verb:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from intramuros import registry, settings
-from intramuros.engine import Engine
+from intramuros.engine import ByVerb, Engine
 from intramuros.ledger import Ledger, Remembered
 from intramuros.models import catalog
 from intramuros.models.prepare import prepare
 from intramuros.run import Session
 from intramuros.settings import Settings
-from intramuros.types import Origin, Result, plain
+from intramuros.types import Origin, Result, Verb, plain
 
 Talk = Callable[[str], None]
 """Takes a sentence about something that takes long, such as loading a model."""
@@ -102,27 +102,51 @@ def open(
     `home` that of the weights (default INTRAMUROS_HOME, else the platform's data folder).
     """
     folder = Path(workspace) if workspace else settings.workspace()
+    if flags.get("engine"):  # named for this time: what was measured for each verb stands back
+        flags = {**flags, "engine_say": "", "engine_choose": "", "engine_fill": ""}
     chosen = settings.read(folder, {"model": model or None, **flags})
     ledger = Ledger(folder, keep_text=chosen.keep_text)
     origin = Origin(principal=chosen.principal or _user(), sensitivity=chosen.sensitivity)  # type: ignore[arg-type]
 
     def load(name: str) -> Engine:
         weights = Path(home) if home else settings.home()
-        return Remembered(load_engine(name or chosen.model, chosen, weights, talk), ledger)
+        serving = engine_names(chosen)
+        engines = {
+            kind: Remembered(load_engine(name or chosen.model, kind, chosen, weights, talk), ledger)
+            for kind in dict.fromkeys(serving.values())
+        }
+        if len(engines) == 1:
+            return next(iter(engines.values()))
+        return ByVerb({verb: engines[kind] for verb, kind in serving.items()})
 
     return AI(Session(settings=chosen, load=load, origin=origin), ledger)
 
 
-def load_engine(name: str, chosen: Settings, home: Path, talk: Talk = silent) -> Engine:
+def engine_names(chosen: Settings) -> dict[Verb, str]:
+    """Which engine serves which verb; a dry run is dry for all of them."""
+    if chosen.engine == "scripted":
+        return {"say": "scripted"}
+    named: dict[Verb, str] = {
+        "say": chosen.engine_say,
+        "choose": chosen.engine_choose,
+        "fill": chosen.engine_fill,
+    }
+    return {verb: name or chosen.engine for verb, name in named.items()}
+
+
+def load_engine(
+    card_name: str, engine: str, chosen: Settings, home: Path, talk: Talk = silent
+) -> Engine:
     """The bare engine of a card, its weights prepared if that was not done yet."""
-    kind = registry.module("engines", chosen.engine)
+    kind = registry.module("engines", engine)
+    loaded: Engine
     if not getattr(kind, "NEEDS_WEIGHTS", True):
-        engine: Engine = kind.load(None, chosen)
-        return engine
-    card = catalog.find(name, home)
-    talk(f"loading {card.name} with {chosen.engine}")
-    engine = kind.load(prepare(card, home, chosen), chosen)
-    return engine
+        loaded = kind.load(None, chosen)
+    else:
+        card = catalog.find(card_name, home)
+        talk(f"loading {card.name} with {engine}")
+        loaded = kind.load(prepare(card, home, chosen), chosen)
+    return loaded
 
 
 def register(connection: Any, model: str = "", **flags: Any) -> AI:

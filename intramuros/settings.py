@@ -24,7 +24,10 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("model", "qwen2.5-coder-1.5b", "Card that answers when a query names none."),
-    Setting("engine", "openvino", "Engine that loads the cards."),
+    Setting("engine", "openvino", "Engine that serves the cards."),
+    Setting("engine_say", "", "Engine that writes text; empty is `engine`. See models measure."),
+    Setting("engine_choose", "", "Engine that chooses; empty is `engine`."),
+    Setting("engine_fill", "", "Engine that fills records; empty is `engine`."),
     Setting("threads", 0, "Processor threads of an engine; 0 is the number of physical cores."),
     Setting(
         "context", 8192, "Longest prompt and answer together, in tokens, if the card allows it."
@@ -46,6 +49,9 @@ class Settings:
 
     model: str
     engine: str
+    engine_say: str
+    engine_choose: str
+    engine_fill: str
     threads: int
     context: int
     window: int

@@ -48,6 +48,8 @@ class Progress:
         """Take the bar away and say in one line what was done."""
         self.bar.close()
         self.session.on_progress = None
+        if not self.session.tally.rows:
+            return
         say(closing_line(self.session, time.monotonic() - self.started))
         for listed in self.session.failures[:3]:
             failure = listed.failure

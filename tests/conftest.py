@@ -1,5 +1,9 @@
-"""Shared by all tests: the network is shut except loopback, and the workspace is a new folder."""
+"""Shared by all tests: the network is shut except loopback, and the workspace is a new folder.
 
+With INTRAMUROS_ALLOWED_SKIPS naming a file of reasons, a test skipped for another reason fails the run.
+"""
+
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,3 +53,17 @@ def session(engine: Scripted) -> Iterator[Session]:
     session = Session(engine)
     yield session
     session.close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skip is a failure unless its reason is on the list."""
+    listed = os.environ.get("INTRAMUROS_ALLOWED_SKIPS")
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not listed or reporter is None:
+        return
+    allowed = set(Path(listed).read_text(encoding="utf-8").splitlines())
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason not in allowed:
+            reporter.write_line(f"not an allowed skip: {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

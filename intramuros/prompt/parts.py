@@ -6,7 +6,7 @@ Does not count tokens: sizes are characters, and callers scale them by the count
 import re
 from itertools import pairwise
 
-SEAMS = (r"\n\s*\n", r"\n", r"(?<=[.!?…。！？])\s*", r"\s+")  # noqa: RUF001
+SEAMS = (r"\n\s*\n", r"\n", r"(?<=[.!?…。！？])\s*", r"\s+")
 """Where a text may be cut, best first: paragraphs, lines, sentences, words."""
 
 

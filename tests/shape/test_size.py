@@ -8,7 +8,11 @@ import pytest
 import intramuros
 
 ROOT = Path(intramuros.__file__).parent.parent
-KERNEL = ("types", "errors", "settings", "registry", "task", "engine", "ledger", "run", "guard")
+KERNEL = (
+    *("types", "errors", "settings", "registry", "task", "engine", "keys", "migrations"),
+    "stored",
+    *("ledger", "run", "guard"),
+)
 FORBIDDEN = ("utils", "helpers", "common", "misc", "manager", "factory", "base")
 
 
