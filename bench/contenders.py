@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from intramuros.models.prepare import prepare
 
 import intramuros
 from intramuros import settings
 from intramuros.models import catalog
+from intramuros.models.prepare import prepare
 from intramuros.prompt.template import turns
 from intramuros.settings import Settings
 from intramuros.task import Flow, Task, document, say, task, tasks
@@ -47,7 +47,7 @@ def translate_32(content: str) -> Flow[str]:
 
 def asks_of(task: Task, rows: Sequence[str], layout: Layout = "instruction_first") -> list[Ask]:
     """The first ask of each row's flow, laid out as told."""
-    asks = []
+    asks: list[Ask] = []
     for row in rows:
         ask = next(task.flow(row))
         assert isinstance(ask, Choose | Say)
@@ -122,7 +122,8 @@ def llamacpp(
         }
 
 
-def request_choice(client: Any, ask: Choose) -> Any:
+def request_choice(client: Any, ask: Ask) -> Any:
+    assert isinstance(ask, Choose)
     grammar = "root ::= " + " | ".join(json.dumps(option) for option in ask.options)
     return client.chat.completions.create(
         model="peer",
@@ -133,7 +134,8 @@ def request_choice(client: Any, ask: Choose) -> Any:
     )
 
 
-def request_text(client: Any, ask: Say) -> Any:
+def request_text(client: Any, ask: Ask) -> Any:
+    assert isinstance(ask, Say)
     return client.chat.completions.create(
         model="peer",
         messages=messages(ask),

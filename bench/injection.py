@@ -11,6 +11,7 @@ measurement on one model and these texts.
 import argparse
 import tempfile
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 
@@ -77,10 +78,9 @@ def fenced(flow_of: Task, fence: bool) -> Task:
         ask = next(flow_of.flow(content))
         assert isinstance(ask, Choose)
         prompt = msgspec.structs.replace(ask.prompt, fence=fence)
-        return (yield msgspec.structs.replace(ask, prompt=prompt))
+        return cast(Choice, (yield msgspec.structs.replace(ask, prompt=prompt)))
 
-    judged_task: Task = judged
-    return judged_task
+    return judged
 
 
 def attacked() -> Iterator[tuple[int, str, str]]:

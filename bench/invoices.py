@@ -4,9 +4,9 @@ import random
 from typing import NamedTuple
 
 COMPANIES = (
-    "Dupont SARL", "Atelier Lenoir", "Boulangerie Petit & Fils", "Garage Moreau SA", "Verre et Bois SAS",
-    "Northwind Supplies Ltd", "Baker & Sons", "Harbour Lights Inc.", "Oakridge Timber Co.",
-    "Green Valley Dairy",
+    "Dupont SARL", "Atelier Lenoir", "Boulangerie Petit & Fils", "Garage Moreau SA",
+    "Verre et Bois SAS", "Northwind Supplies Ltd", "Baker & Sons", "Harbour Lights Inc.",
+    "Oakridge Timber Co.", "Green Valley Dairy",
 )  # fmt: skip
 MONTHS = (
     ("janvier", "January"), ("mars", "March"), ("mai", "May"), ("juillet", "July"),

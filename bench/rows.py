@@ -1,4 +1,4 @@
-"""Rows for the benchmarks: from a file, or made from our own words; seeded, so anyone gets the same."""
+"""Rows for the benchmarks: from a file, or made from our own words; seeded, so they repeat."""
 
 import csv
 import itertools

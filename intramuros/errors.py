@@ -98,7 +98,11 @@ class LedgerTooNew(Broken):
 
 
 class RowFailed(Broken):
-    pass
+    def __init__(self, task: str, row: int, failure: Failure) -> None:
+        super().__init__(f"row {row} of {task} failed: {failure.sentence}", failure.hint)
+        self.task = task
+        self.row = row
+        self.failure = failure
 
 
 class TooManyFailures(Broken):

@@ -51,6 +51,7 @@ class AI:
             results: list[Result | None] = [None] * len(texts)
             for result in self.session.run(task, rows, model):
                 results[result.row] = result
+            self.session.check_failures()
             if detail:
                 return results[0] if isinstance(column, str) else results
             return rebuild([plain(result.value) if result else None for result in results])
@@ -62,7 +63,7 @@ class AI:
         return [*super().__dir__(), *self.session.tasks]
 
     def sql(self, query: str, output: str | Path | None = None) -> Any:
-        """Run a statement with every task as `ai_<task>`; gives an Arrow table, or writes a file."""
+        """Run a statement with every task as `ai_<task>`; gives an Arrow table or writes a file."""
         from intramuros.tables import duckdb
 
         if output is not None:

@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from intramuros.engine import Engine, require
-from intramuros.errors import AskFailed, Cancelled, NotFound, RowFailed, TooManyFailures
+from intramuros.errors import (
+    AskFailed,
+    BadArgument,
+    Cancelled,
+    NotFound,
+    RowFailed,
+    TooManyFailures,
+)
 from intramuros.settings import Settings
 from intramuros.task import Flow, Task, tasks
 from intramuros.types import (
@@ -126,7 +133,7 @@ class Session:
                     yield self._finished(task, started, number)
                     continue
                 row = _Row(number, started, self.settings.max_steps)
-                if (ended := row.step(None)) is None:
+                if (ended := self._first_step(row)) is None:
                     waiting.append(row)
                 else:
                     yield self._finished(task, ended, number)
@@ -136,17 +143,20 @@ class Session:
             waiting = [row for row in waiting if not row.ended]
             if waiting and self._stop.is_set():
                 raise self._cancelled()
-        self.check_failures()
 
     def values(
         self, task: Task | str, rows: Iterable[Mapping[str, Any]], model: str = ""
     ) -> list[Any]:
         """The values of all rows in their order; failed rows are None, and listed."""
         results = sorted(self.run(task, rows, model), key=lambda result: result.row)
+        self.check_failures()
         return [result.value for result in results]
 
     def check_failures(self, at_end: bool = True) -> None:
-        """Raise TooManyFailures if the run so far has more than `max_error_ratio` allows."""
+        """Raise TooManyFailures if the run so far has more than `max_error_ratio` allows.
+
+        `run` looks while rows come in; whoever knows that the last has come looks once more.
+        """
         ratio = self.settings.max_error_ratio
         rows, failed = self.tally.rows, self.tally.failed
         if failed > ratio * rows and (at_end or rows >= FEW_ROWS):
@@ -181,6 +191,16 @@ class Session:
             else:
                 bound[task.row] = text
                 yield task.flow(**bound)
+
+    def _first_step(self, row: "_Row") -> Result | None:
+        """Start a flow. A wrong argument is the caller's mistake in the first row of a run, where
+        all rows share it, and that row's failure later, where it came from a column."""
+        try:
+            return row.step(None)
+        except BadArgument as error:
+            if not self.tally.rows and not row.number:
+                raise
+            return Result(row.number, failure=Failure("argument", error.sentence, error.hint))
 
     def _round(self, task: Task, rows: list["_Row"], model: str) -> Iterator[Result]:
         """Ask everything that rows wait for once, and step each row whose replies are complete."""
@@ -226,10 +246,7 @@ class Session:
             if len(self.failures) < FAILURES_LISTED:
                 self.failures.append(Listed(task.name, number, result.failure))
             if self.on_error == "raise":
-                raise RowFailed(
-                    f"row {number} of {task.name} failed: {result.failure.sentence}",
-                    result.failure.hint,
-                )
+                raise RowFailed(task.name, number, result.failure)
             self.check_failures(at_end=False)
         if self.on_progress:
             self.on_progress(self.tally)

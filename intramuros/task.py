@@ -173,10 +173,20 @@ class Task(msgspec.Struct, frozen=True):
 ALLOWED = {"str", "int", "float", "bool", "list[str]", "dict[str, str]", "dict[str, Any]", "None"}
 
 
+@typing.overload
+def task(flow: Callable[..., Flow[Any]]) -> Task: ...
+
+
+@typing.overload
+def task(*, row: str) -> Callable[[Callable[..., Flow[Any]]], Task]: ...
+
+
 def task(flow: Callable[..., Flow[Any]] | None = None, *, row: str = "") -> Any:
     """Make a generator function a Task; its name and signature are the task's."""
-    if flow is None:
-        return lambda function: task(function, row=row)
+    return _task(flow, row) if flow else lambda function: _task(function, row)
+
+
+def _task(flow: Callable[..., Flow[Any]], row: str) -> Task:
     signature = inspect.signature(flow, eval_str=True)
     parameters = []
     for parameter in signature.parameters.values():

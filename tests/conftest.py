@@ -1,6 +1,6 @@
 """Shared by all tests: the network is shut except loopback, and the workspace is a new folder.
 
-With INTRAMUROS_ALLOWED_SKIPS naming a file of reasons, a test skipped for another reason fails the run.
+With INTRAMUROS_ALLOWED_SKIPS naming a file of reasons, a skip for another reason fails the run.
 """
 
 import os

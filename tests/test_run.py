@@ -164,7 +164,7 @@ def test_cancelling_keeps_what_is_finished_and_says_so(engine: Scripted) -> None
     results = session.run("analyze_sentiment", contents(*(f"row {n}" for n in range(40))))
     first = next(results)
     session.cancel()
-    with pytest.raises(Cancelled, match="4 answers are kept|1 answers are kept"):
+    with pytest.raises(Cancelled, match=r"\d+ answers are kept"):
         list(results)
     assert first.value.label == "positive"
     assert len(engine.asked) == 1

@@ -1,18 +1,18 @@
 """`intramuros models`: list, pull, show, remove, measure and recommend cards."""
 
 import argparse
-import os
 import sys
+from functools import partial
 from typing import Any
 
+import msgspec
 from tqdm import tqdm
 
 from intramuros import settings, terminal
 from intramuros.evaluate import measure
-from intramuros.models import catalog, store
-from intramuros.models.catalog import Card
+from intramuros.models import catalog, shelf
 from intramuros.models.prepare import prepare
-from intramuros.models.pull import is_pulled, pull
+from intramuros.models.pull import pull
 from intramuros.models.recommend import recommend
 from intramuros.python import load_engine
 
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a card, hf:owner/repository[/file][@revision], or a .gguf file (default: the default card)",
+        help="a card, hf:owner/repository[/file][@revision], or a .gguf file (default: the model)",
     )
     pulling.add_argument("--name", default="", help="what to call the card of a file or hub name")
     pulling.set_defaults(command=pull_cards)
@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
     showing.set_defaults(command=show_card)
     removing = actions.add_parser("remove", help="remove a card's weights from the store")
     removing.add_argument("name")
+    removing.add_argument("--forget", action="store_true", help="forget its hub pin too")
     removing.set_defaults(command=remove_card)
     measuring = actions.add_parser(
         "measure", help="time each engine here, and fix in the workspace which verb it serves"
@@ -49,20 +50,10 @@ def add(commands: Any) -> None:
 
 
 def list_cards(chosen: argparse.Namespace) -> int:
-    home = settings.home()
-    rows = [
-        (card.name, "here" if is_pulled(card, home) else "", store.gigabytes(card.size),
-         ",".join(card.verbs), str(card.context), card.licence, languages(card))
-        for card in catalog.cards(home).values()
-    ]  # fmt: skip
-    names = ("card", "store", "size", "verbs", "context", "licence", "languages")
+    names = ("card", "parameters", "size", "state", "verbs", "languages", "licence", "from")
+    rows = [msgspec.structs.astuple(row) for row in shelf.rows(settings.home())]
     terminal.print_table(names, rows, sys.stdout)
     return 0
-
-
-def languages(card: Card) -> str:
-    shown = ",".join(card.languages[:6])
-    return shown + (",…" if len(card.languages) > 6 else "")
 
 
 def pull_cards(chosen: argparse.Namespace) -> int:
@@ -70,7 +61,7 @@ def pull_cards(chosen: argparse.Namespace) -> int:
     home = settings.home()
     for name in chosen.names or [told.model]:
         card = pull(name, told, home, Bytes(name), terminal.say, chosen.name)
-        prepared = prepare(card, home, told, Bytes(f"preparing {card.name}"))
+        prepared = prepare(card, home, told, Bytes(f"preparing {card.name}"), terminal.say)
         terminal.say(f"{card.name} is ready, weights {prepared.digest[:12]}")
     return 0
 
@@ -99,46 +90,12 @@ class Bytes:
 
 def show_card(chosen: argparse.Namespace) -> int:
     home = settings.home()
-    card = catalog.find(chosen.name, home)
-    here = is_pulled(card, home)
-    facts: dict[str, Any] = {
-        "card": card.name,
-        "family": card.family,
-        "parameters": f"{card.parameters:,}",
-        "file": f"{card.file}, {card.size:,} bytes",
-        "sha256": card.sha256 or "pinned at the first pull",
-        "licence": card.licence,
-        "languages": ", ".join(card.languages),
-        "context": f"{card.context:,} tokens",
-        "verbs": ", ".join(card.verbs),
-        "template": card.template or "none that is available",
-        "sources": "; ".join(source_text(source) for source in card.sources),
-        "note": card.note,
-        "store": store.weights_path(home, card.sha256, card.file) if here else "not pulled",
-    }
-    for name, value in facts.items():
-        if value not in ("", "0"):
-            print(f"{name:11} {value}")
+    print(shelf.show(catalog.find(chosen.name, home), home))
     return 0
 
 
-def source_text(source: catalog.Source) -> str:
-    match source:
-        case catalog.Hub():
-            return f"hf:{source.repo}/{source.file}"
-        case catalog.Carrier():
-            return f"{len(source.wheels)} wheels on PyPI, {source.wheels[0].project} …"
-        case catalog.Admitted():
-            return f"file {source.path}"
-
-
 def remove_card(chosen: argparse.Namespace) -> int:
-    home = settings.home()
-    card = catalog.find(chosen.name, home)
-    freed = store.remove(home, card.sha256) if card.sha256 else 0
-    if card.origin == "admitted":
-        catalog.forget(card.name, home)
-    terminal.say(f"{card.name} removed, {store.gigabytes(freed)} freed")
+    terminal.say(shelf.remove(chosen.name, settings.home(), chosen.forget))
     return 0
 
 
@@ -150,14 +107,28 @@ def measure_card(chosen: argparse.Namespace) -> int:
     measured = []
     for engine in ("openvino", "llamacpp"):
         terminal.say(f"measuring {name} with {engine}")
-        measured.append(
-            measure.measure(engine, lambda engine=engine: load_engine(name, engine, told, home))
-        )
+        measured.append(measure.measure(engine, partial(load_engine, name, engine, told, home)))
     rows = [
-        (one.engine, one.load_seconds, one.read, one.choose, one.say_alone, one.say_together, one.failure)
+        (
+            one.engine,
+            one.load_seconds,
+            one.read,
+            one.choose,
+            one.say_alone,
+            one.say_together,
+            one.failure,
+        )
         for one in measured
     ]
-    names = ("engine", "load s", "read tok/s", "choose rows/s", "write tok/s", "16 together", "failure")
+    names = (
+        "engine",
+        "load s",
+        "read tok/s",
+        "choose rows/s",
+        "write tok/s",
+        "16 together",
+        "failure",
+    )
     terminal.print_table(names, rows, sys.stdout)
     engines = measure.fastest(measured)
     measure.fix(settings.workspace(), engines)
@@ -167,12 +138,6 @@ def measure_card(chosen: argparse.Namespace) -> int:
 
 
 def recommend_card(chosen: argparse.Namespace) -> int:
-    memory = int(chosen.memory * 1e9) if chosen.memory else physical_memory()
+    memory = int(chosen.memory * 1e9) if chosen.memory else None
     print(recommend(memory, settings.home(), tuple(chosen.language)))
     return 0
-
-
-def physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-

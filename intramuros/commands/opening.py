@@ -1,7 +1,9 @@
-"""What commands that ask a model share: their flags, opening the workspace, Ctrl-C, reading a file."""
+"""What commands that ask a model share: flags, opening the workspace, Ctrl-C, reading a file."""
 
 import argparse
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -26,15 +28,18 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     )
 
 
-def open_ai(chosen: argparse.Namespace) -> AI:
+@contextmanager
+def open_ai(chosen: argparse.Namespace) -> Iterator[AI]:
+    """The workspace as the flags say; until it is closed, Ctrl-C is gentle."""
     flags = {"engine": chosen.engine, "max_error_ratio": chosen.max_error_ratio}
-    ai = open_workspace(chosen.model or "", talk=terminal.say, **flags)
-    ai.session.on_error = chosen.on_error
-    stop_gently(ai.session)
-    return ai
+    with open_workspace(chosen.model or "", talk=terminal.say, **flags) as ai:
+        ai.session.on_error = chosen.on_error
+        with stopping_gently(ai.session):
+            yield ai
 
 
-def stop_gently(session: Session) -> None:
+@contextmanager
+def stopping_gently(session: Session) -> Iterator[None]:
     """Make the first Ctrl-C finish and keep what is in flight, and the second stop at once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -42,7 +47,11 @@ def stop_gently(session: Session) -> None:
         session.cancel()
         terminal.say("finishing what is in flight; Ctrl-C again stops at once")
 
-    signal.signal(signal.SIGINT, interrupt)
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def read_text(path: Path) -> str:

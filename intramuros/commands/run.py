@@ -38,9 +38,12 @@ def add(commands: Any) -> None:
 
 
 def _add_parameter(command: argparse.ArgumentParser, parameter: Parameter) -> None:
-    flag = "--" + parameter.name.replace("_", "-")
+    # --to-lang, and --to_lang as the argument is written everywhere else
+    flags = dict.fromkeys(
+        "--" + name for name in (parameter.name.replace("_", "-"), parameter.name)
+    )
     command.add_argument(
-        flag,
+        *flags,
         dest=f"argument_{parameter.name}",
         metavar=parameter.kind.split(" | ")[0].upper(),
         required=parameter.required,
@@ -61,6 +64,7 @@ def run_task(chosen: argparse.Namespace) -> int:
             rows = ({task.row: text, **constants} for text in _texts(chosen, task))
             for result in in_order(ai.session.run(task, rows)):
                 print(_line(result, chosen.detail, chosen.whole), flush=True)
+            ai.session.check_failures()
         finally:
             progress.close()
     return 1 if ai.session.tally.failed and ai.session.tally.failed == ai.session.tally.rows else 0

@@ -3,7 +3,7 @@
 import argparse
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -61,7 +61,7 @@ def _query(chosen: argparse.Namespace) -> str:
 
 
 def _print(names: list[str], batches: Iterable[Any], form: str, out: TextIO) -> None:
-    rows = (list(row.values()) for batch in batches for row in batch.to_pylist())
+    rows = (row for batch in batches for row in rows_of(batch))
     if form == "table":
         terminal.print_table(names, rows, out)
     elif form == "csv":
@@ -70,5 +70,12 @@ def _print(names: list[str], batches: Iterable[Any], form: str, out: TextIO) -> 
         writer.writerows([terminal.text_of(value) for value in row] for row in rows)
     else:
         for row in rows:
-            record = dict(zip(names, row, strict=True))
+            record = dict(zip(names, row, strict=True))  # of two equal names, the last
             out.write(msgspec.json.encode(record, enc_hook=str).decode() + "\n")
+
+
+def rows_of(batch: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows of a batch by position: two columns may have one name."""
+    if not batch.num_columns:
+        return iter(())
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)

@@ -21,6 +21,7 @@ class Encoder:
                     f"the vocabulary of {prepared.card!r} has no {token!r}",
                     hint=f"its turns are not marked as the template {prepared.template!r} says",
                 )
+        self.opening = self.controls[self._template.opening]
         self.end = self.controls[self._template.end]
         self._pattern = template.control_pattern(self.controls)
         self.trie = lru_cache(64)(self._trie)

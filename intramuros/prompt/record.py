@@ -4,6 +4,7 @@ A reference to another document is an error: nothing is ever fetched to check a 
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 
 import jsonschema
@@ -25,6 +26,8 @@ def schema_of(text: str) -> dict[str, Any] | Failure:
         return Failure("schema", f"the schema is not a JSON schema: {error.message}", HINT)
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return Failure("schema", 'the schema does not say "type": "object" at its top', HINT)
+    if outside := next(_elsewhere(schema), None):
+        return Failure("schema", f"the schema refers to {outside!r}, outside itself", HINT)
     return cast(dict[str, Any], schema)
 
 
@@ -42,3 +45,15 @@ def record_of(text: str, schema: dict[str, Any]) -> dict[str, Any] | Failure:
         where = broken.json_path
         return Failure("invalid", f"the answer breaks the schema at {where}: {broken.message}")
     return cast(dict[str, Any], record)
+
+
+def _elsewhere(part: Any) -> Iterator[str]:
+    """What a schema refers to that is not in it."""
+    if isinstance(part, dict):
+        reference = part.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#"):
+            yield reference
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from _elsewhere(inner)

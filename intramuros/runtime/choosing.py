@@ -16,7 +16,7 @@ from intramuros.runtime.reading import NOTHING, Floats, Reader, State
 
 Ids = tuple[int, ...]
 
-TOKENS = 2048
+TOKENS = 384
 """Most tokens of a sub-batch, padding included."""
 
 HELD = 8192
@@ -95,7 +95,7 @@ class Chooser:
             self._reader.restore(state)
             self._reader.extend([0], [ids[len(known) : shared]])
             state = self._reader.keep()
-            if shared <= TOKENS:
+            if shared <= HELD // KEPT:
                 self._kept[ids[:shared]] = state
                 if len(self._kept) > KEPT:
                     del self._kept[next(iter(self._kept))]

@@ -171,7 +171,7 @@ class _Text:
                     self._bytes[token] for token in output.generated_ids if token not in self._ends
                 )
         done = finish != openvino_genai.GenerationFinishReason.NONE
-        text = self._held + self._decoder.decode(added, final=done)
+        text = self._held + self._decoder.decode(added)  # half a character at the end is dropped
         cut = min((at for stop in self.order.stop if (at := text.find(stop)) >= 0), default=-1)
         if cut >= 0:
             self.handle.stop()

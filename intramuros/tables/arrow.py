@@ -30,8 +30,7 @@ def texts(column: Any) -> tuple[list[str | None], Rebuild]:
     if isinstance(column, pyarrow.Array | pyarrow.ChunkedArray):
         return _arrow(column)
     if isinstance(column, Iterable) and not isinstance(column, bytes | dict | pyarrow.Table):
-        values = column.tolist() if library == "numpy" else list(column)
-        return checked(values, "list"), list
+        return checked(list(getattr(column, "tolist", lambda: column)()), "list"), list
     raise not_a_column(column)
 
 

@@ -9,12 +9,9 @@ machines nor load extensions nor see Python's variables. Does not confine a conn
 """
 
 import os
-import signal
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import duckdb
@@ -24,6 +21,7 @@ from intramuros.errors import BadArgument, BadQuery, NotFound
 from intramuros.run import Session
 from intramuros.tables import refusals
 from intramuros.tables.functions import Functions, literal, register, registered
+from intramuros.tables.interrupt import interruptible
 
 __all__ = ["Functions", "open_connection", "register", "sql", "write"]
 
@@ -93,6 +91,7 @@ def sql(
             with _explained(functions):
                 yield from source
             exhausted = True
+            session.check_failures()
 
         streamed = batches()
         try:
@@ -125,6 +124,7 @@ def write(
                     raise BadQuery("only a statement that selects rows can be written to a file")
                 copy = f"copy (\n{last}\n) to {literal(str(part))} ({options}, use_tmp_file false)"
                 copied = functions.connected().execute(copy).fetchone()
+            session.check_failures()
             part.replace(path)
             if copied is None:  # of PIVOT, which is several statements, DuckDB gives no count
                 count = f"select count(*) from {literal(str(path))}"
@@ -159,7 +159,7 @@ def _statement(
         functions.confined = connection is None
         functions.begins_itself = False
         functions.begin()
-        with _interruptible(session, connected):
+        with interruptible(session, connected):
             yield functions
     finally:
         if connection is None:
@@ -179,30 +179,6 @@ def _explained(functions: Functions) -> Iterator[None]:
         if functions.raised is not None:
             raise functions.raised from None
         raise refusals.explained(str(error), functions.connected()) from None
-
-
-@contextmanager
-def _interruptible(session: Session, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let Ctrl-C stop DuckDB too, which otherwise hears it only when the statement is over."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if previous is signal.default_int_handler:
-            signal.signal(signal.SIGINT, previous)
-            session.cancel()
-        else:
-            previous(number, frame)
-        connection.interrupt()
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is stop:
-            signal.signal(signal.SIGINT, previous)
 
 
 def _last(query: str, functions: Functions) -> str:

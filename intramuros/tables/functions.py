@@ -20,7 +20,7 @@ import duckdb
 import msgspec
 import pyarrow
 
-from intramuros.errors import IntramurosError
+from intramuros.errors import IntramurosError, RowFailed
 from intramuros.run import Listed, Session
 from intramuros.tables import shapes
 from intramuros.task import Parameter, Task
@@ -172,6 +172,9 @@ class Functions:
                     answers[one.number] = encoded(result, one.call.detail)
                     if result.failure is not None:
                         self.session.tally.failed += places.count(one.number) - 1
+            except RowFailed as error:
+                row = first + places.index(asked[error.row].number)
+                raise RowFailed(error.task, row, error.failure) from None
             finally:
                 self._list_failures(before, asked, places, first)
         return [None if place < 0 else answers[place] for place in places]
@@ -261,12 +264,11 @@ class Functions:
         self._macro("ai_failures", [], f"table select {rows}")
 
     def _function(
-        self, name: str, function: Callable[..., Any], takes: list[str], **options: Any
+        self, name: str, function: Callable[..., object], takes: list[str], **options: object
     ) -> str:
         full_name = f"_ai_{name}_{self._serial}"
-        self.connected().create_function(
-            full_name, function, takes, "VARCHAR", null_handling="special", **options
-        )
+        create: Any = self.connected().create_function
+        create(full_name, function, takes, "VARCHAR", null_handling="special", **options)
         self._functions.append(full_name)
         return full_name
 

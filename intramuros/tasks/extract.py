@@ -60,9 +60,7 @@ def read_fields(labels: list[str] | str) -> dict[str, Any]:
 
 def json_schema(fields: dict[str, Any]) -> dict[str, Any]:
     """The JSON schema of a record with these fields; every field may be null but must be there."""
-    counted = [0]
-    schema = _object(fields, 1, counted)
-    return schema
+    return _object(fields, 1, counted=[0])
 
 
 def _object(fields: dict[str, Any], level: int, counted: list[int]) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from intramuros.models.prepare import prepare
 from intramuros.models.prepared import Prepared
 from intramuros.models.pull import is_pulled
 from intramuros.prompt import template, vocabulary
+from intramuros.runtime import choosing
+from intramuros.runtime.choosing import Row
+from intramuros.runtime.reading import NOTHING, Reader
 from intramuros.settings import Settings
 from intramuros.task import conversation, document
 from intramuros.types import Answer, Ask, Choice, Choose, Embed, Failure, Fill, Piece, Say
@@ -45,7 +48,7 @@ def prepared() -> Prepared:
 
 @pytest.fixture(scope="module")
 def engine(prepared: Prepared) -> Iterator[Engine]:
-    engine = openvino.load(prepared, Settings({"context": 2048}))
+    engine = openvino.load(prepared, Settings({"context": 4096}))
     yield engine
     engine.close()
 
@@ -130,14 +133,14 @@ def test_no_piece_ends_within_a_character(engine: Engine) -> None:
 
 
 def test_a_prompt_longer_than_the_window_fails_alone(engine: Engine) -> None:
-    long = document("word " * 3000, "Read.")
+    long = document("word " * 5000, "Read.")
     choice = Choose(long, ("yes", "no"))
     replies = answers(engine, cut("Hello"), Say(long), choice, Fill(long, json.dumps(PERSON)))
     assert isinstance(replies[0], Answer)
     for reply in replies[1:]:
         assert isinstance(reply, Failure)
         assert reply.kind == "too_long"
-        assert (reply.tokens or 0) > 3000 > (reply.limit or 0)
+        assert (reply.tokens or 0) > 5000 > (reply.limit or 0)
 
 
 @pytest.mark.parametrize("text", ["", "\0", "a\0b", "🧨", "שלום", " ", "\n" * 50, "<|im_end|>"])
@@ -169,20 +172,33 @@ def test_probabilities_add_up_and_do_not_depend_on_the_batch(engine: Engine) -> 
         assert alone.probabilities == pytest.approx(choice.probabilities, abs=1e-3)
 
 
-def test_the_probability_is_the_product_along_the_path(engine: Engine) -> None:
-    """Options that share a beginning, one of them whole, against each fork asked by itself."""
-    options = ("book", "book a flight", "book a hotel", "weather report")
-    prompt = document("I need to get to Paris on Monday.", "What does the author want?")
-    (choice,) = values(engine, Choose(prompt, options))
+def test_probabilities_are_those_of_each_fork_read_from_the_beginning(
+    prepared: Prepared, engine: Engine
+) -> None:
+    ask = Choose(
+        document("I need to get to Paris on Monday.", "What does the author want?"),
+        ("book", "book a flight", "book a hotel", "weather report"),
+    )
+    (choice,) = values(engine, ask)
     assert isinstance(choice, Choice)
-    assert sum(choice.probabilities.values()) == pytest.approx(1)
+    assert isinstance(engine, openvino.OpenVino)
+    row = engine._row(0, ask)
+    assert isinstance(row, Row)
+    assert len(row.tree.forks) > 4
+    reader = Reader(prepared.openvino, 0)
+    logits = {}
+    for fork in row.tree.forks:
+        reader.restore(NOTHING)
+        (hidden,) = reader.extend([0], [[*row.ids, *fork.path]])
+        logits[fork.path] = (reader.weights(fork.children) @ hidden).tolist()
+    assert choice.probabilities == pytest.approx(row.tree.probabilities(logits), abs=1e-3)
     assert choice.label == max(choice.probabilities, key=choice.probabilities.__getitem__)
     assert not choice.numbered
 
 
 def test_five_hundred_options_are_numbered(engine: Engine) -> None:
-    options = tuple(f"label {number * 7919 % 1000:03d} of many" for number in range(500))
-    (choice,) = values(engine, Choose(document("Label 17, please."), options))
+    options = tuple(f"n{number}" for number in range(500))
+    (choice,) = values(engine, Choose(document("It is n017."), options))
     assert isinstance(choice, Choice)
     assert choice.numbered
     assert len(choice.probabilities) == 500
@@ -239,11 +255,14 @@ def test_a_schema_is_tried_while_another_thread_writes(engine: Engine) -> None:
     "asks",
     [
         [cut(f"Tell of {number}.") for number in range(100)],
-        [Choose(document(f"{number} " * 400), ("yes", "no")) for number in range(100)],
+        [Choose(document(f"text {number}"), ("yes", "no")) for number in range(100)],
     ],
     ids=["say", "choose"],
 )
-def test_what_is_not_admitted_gets_no_piece(engine: Engine, asks: Sequence[Ask]) -> None:
+def test_what_is_not_admitted_gets_no_piece(
+    engine: Engine, asks: Sequence[Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "TOKENS", 100)
     allowed = iter([True, True, *[False] * 1000])
     ended = [piece.row for piece in engine.generate(asks, lambda: next(allowed)) if piece.answer]
     assert 0 < len(ended) < 100
@@ -307,7 +326,7 @@ def test_no_spelling_of_a_control_token_becomes_one(card: str) -> None:
 
 def test_it_says_what_it_can_do(engine: Engine, prepared: Prepared) -> None:
     assert engine.can.verbs == {"say", "choose", "fill"}
-    assert engine.can.context == 2048
+    assert engine.can.context == 4096
     assert engine.can.streaming
     assert prepared.digest in engine.identity
     assert engine.count("one two three") == 3

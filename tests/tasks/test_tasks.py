@@ -235,7 +235,8 @@ def test_query_names_its_model_and_parameters(engine: Scripted) -> None:
     assert isinstance(ask, Say)
     assert (ask.model, ask.max_tokens, ask.temperature) == ("card", 9, 0.5)
     assert (ask.stop, ask.seed, ask.truncate) == (("\n",), 1, True)
-    assert ask.prompt.history == () and ask.prompt.question == "Hi"
+    assert ask.prompt.history == ()
+    assert ask.prompt.question == "Hi"
 
 
 def test_query_gives_json_text_for_a_schema(engine: Scripted) -> None:
