@@ -15,7 +15,8 @@ MONTHS = (
 FRENCH = (
     "Facture {number}, {company}, {amount}, échéance le {due}",
     "{company}\nFacture n° {number}\nMontant total TTC : {amount}\nÀ régler avant le {due}.",
-    "Bonjour, veuillez trouver ci-joint la facture {number} de {company}, d'un montant de {amount}. "
+    "Bonjour, veuillez trouver ci-joint la facture {number} de {company}, "
+    "d'un montant de {amount}. "
     "Le paiement est attendu pour le {due}. Cordialement, le service comptable.",
     "Objet : relance. La facture {number} émise par {company} reste impayée. Somme due : {amount}. "
     "Date limite de paiement : {due}.",

@@ -15,8 +15,9 @@ SUBJECTS = (
     "La boutique en ligne", "Le livreur",
 )  # fmt: skip
 ENGLISH = (
-    "was a delight from the first minute", "came two weeks late and broken", "is fine, nothing more",
-    "is the best purchase I made this year", "cost me an evening and all my patience",
+    "was a delight from the first minute", "came two weeks late and broken",
+    "is fine, nothing more", "is the best purchase I made this year",
+    "cost me an evening and all my patience",
     "will be checked again on Monday", "looked better on the picture than in my room",
     "surprised everybody in the house, in a good way", "never answered a single message of mine",
     "can be changed until Friday at noon", "deserves a medal", "made me send everything back",

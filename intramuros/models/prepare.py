@@ -25,9 +25,9 @@ from intramuros.models.rewrite import rewrite, rewritten_size
 from intramuros.models.store import Progress, Tell, silent
 from intramuros.settings import Settings
 
-# What OpenVINO's reader takes as it is. A file with any other type is rewritten whole. Q4_1 and Q4_K
-# are left out although they are read: their offsets are rounded to whole steps there, which is an
-# error of 8 % in the weights, and the engines would disagree (DECISIONS.md).
+# What OpenVINO's reader takes as it is; a file with any other type is rewritten whole. Q4_1 and
+# Q4_K are left out although they are read: their offsets are rounded to whole steps there, which
+# is an error of 8 % in the weights, and the engines would disagree (DECISIONS.md).
 OPENVINO_TYPES = frozenset({"F32", "F16", "Q4_0", "Q8_0", "Q6_K"})
 OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 OPENVINO_FILES = (

@@ -132,7 +132,8 @@ def test_a_model_that_was_not_pulled_says_how_to(
 
 def test_failed_rows_are_null_and_can_be_listed(letters: Path, capsys: Any) -> None:
     query = (
-        "create temp table t as select ai_gen(text || chr(0)) as said from 'letters.csv' where id < 3;"
+        "create temp table t as "
+        "select ai_gen(text || chr(0)) as said from 'letters.csv' where id < 3;"
         "select function, kind, sentence from ai_failures()"
     )
     assert main(["sql", "--engine", "scripted", "--format", "json", query]) == 0

@@ -1,4 +1,4 @@
-"""Files under 400 lines, functions under 60, the kernel under 2,500, no drawer for odds and ends."""
+"""Files under 400 lines, functions under 60, the kernel under 2,500, no drawer for the rest."""
 
 import ast
 from pathlib import Path
