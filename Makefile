@@ -18,8 +18,8 @@ test: $(VENV)/.dev  ## tests on the scripted engine and SmolLM2 (98 MB)
 	@$(BIN)/intramuros models pull smollm2-135m
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(VENV)/.dev  ## all tests, also those that need the Qwen weights (1.6 GB)
-	@$(BIN)/intramuros models pull smollm2-135m qwen2.5-coder-0.5b qwen2.5-coder-1.5b
+test-all: $(VENV)/.dev  ## all tests, also those that need Qwen 0.5B (491 MB) or long minutes
+	@$(BIN)/intramuros models pull smollm2-135m qwen2.5-coder-0.5b
 	$(BIN)/pytest
 
 check: $(VENV)/.dev  ## lint and types

@@ -93,8 +93,8 @@ def llamacpp_server(gguf: Path, slots: int) -> Iterator[str]:
     parameters.n_parallel = slots
     parameters.n_ctx = 2048 * slots
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = os.cpu_count() or 1
-    parameters.hostname = "127.0.0.1"
-    parameters.port = 0
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.verbosity = 0
     parameters.warmup = True
     server = xllamacpp.Server(parameters)
     yield server.listening_address

@@ -71,8 +71,10 @@ class LlamaCpp:
         context = min(settings.context, prepared.context)
         self.card = prepared.card
         self.can = Can(verbs=frozenset({"say", "choose", "fill"}), context=context, streaming=True)
-        self.identity = f"{prepared.digest} llamacpp {xllamacpp.__version__} {prepared.template}"
         self._encoder = Encoder(prepared)
+        self.identity = (
+            f"{prepared.digest} llamacpp {xllamacpp.__version__} {self._encoder.wording}"
+        )
         self._held = lru_cache(64)(self._is_held)
         self._free = [_Slot(number) for number in range(SLOTS)]
         self._taking = Lock()

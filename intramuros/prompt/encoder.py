@@ -13,6 +13,7 @@ class Encoder:
 
     def __init__(self, prepared: Prepared) -> None:
         self._template = template.TEMPLATES[prepared.template]
+        self.wording = template.wording(self._template)  # part of an engine's identity
         self._vocabulary = vocabulary.read(prepared.gguf)
         self.controls = self._vocabulary.controls
         for token in (self._template.opening, self._template.end):

@@ -15,6 +15,7 @@ from intramuros.prompt.trie import Path as Branch
 from intramuros.runtime.reading import NOTHING, Floats, Reader, State
 
 Ids = tuple[int, ...]
+Logits = dict[Branch, list[float]]
 
 TOKENS = 384
 """Most tokens of a sub-batch, padding included."""
@@ -105,11 +106,10 @@ class Chooser:
         """Probabilities of a sub-batch; `known` tokens had been read before its first row."""
         self._reader.restore(state)
         read = state.mask.shape[1]
-        logits: list[dict[Branch, list[float]]] = [{} for _ in batch]
+        logits: list[Logits] = [{} for _ in batch]
         hidden = self._reader.extend([0] * len(batch), [row.ids[read:] for row in batch])
-        places = [_Place(number, ()) for number in range(len(batch))]
-        length = max(len(row.ids) for row in batch)
-        self._descend(batch, places, hidden, logits, length)
+        places: list[_Place | None] = [_Place(number, ()) for number in range(len(batch))]
+        self._descend(_Walk(batch, logits, may_fork=True), places, hidden)
         chosen: list[Chosen] = []
         for row, found in zip(batch, logits, strict=True):
             for fork in row.tree.forks:
@@ -118,34 +118,59 @@ class Chooser:
             chosen.append(Chosen(row.number, row.tree.probabilities(found), cached))
         return chosen
 
-    def _descend(
+    def _descend(self, walk: "_Walk", places: list[_Place | None], hidden: Floats) -> None:
+        """Compare the children at the forks where the sequences stand, then go down to the next.
+
+        Where there is room, the sequences are forked and all next forks are read at once. Where
+        there is not, they are read in turns, and what a turn read is hidden again: so a long prompt
+        is never copied. A sequence that stands nowhere only keeps its place.
+        """
+        below: list[list[_Place]] = []
+        for place, state in zip(places, hidden, strict=True):
+            below.append([])
+            if place is None:
+                continue
+            forks, logits = walk.batch[place.row].tree.forks, walk.logits[place.row]
+            for fork in forks:
+                if fork.path == place.branch:
+                    logits[fork.path] = (self._reader.weights(fork.children) @ state).tolist()
+            for path in _below(forks).get(place.branch, ()):
+                if _reach(path, forks, logits) >= NEGLIGIBLE:
+                    below[-1].append(_Place(place.row, path))
+        count = sum(len(ways) for ways in below)
+        if walk.may_fork and count * self._reader.length <= HELD:
+            steps = [(parent, step) for parent, ways in enumerate(below) for step in ways]
+            if steps:
+                self._follow(walk, places, steps)
+            return
+        for turn in range(max(len(ways) for ways in below)):
+            mark = self._reader.mark()
+            ways_now = [ways[turn] if turn < len(ways) else None for ways in below]
+            self._follow(walk._replace(may_fork=False), places, list(enumerate(ways_now)))
+            self._reader.hide(mark)
+
+    def _follow(
         self,
-        batch: list[Row],
-        places: list[_Place],
-        hidden: Floats,
-        logits: list[dict[Branch, list[float]]],
-        length: int,
+        walk: "_Walk",
+        places: list[_Place | None],
+        steps: Sequence[tuple[int, _Place | None]],
     ) -> None:
-        """Compare the children at the forks where the sequences stand, then go down to the next."""
-        below: list[tuple[int, _Place]] = []
-        for number, (row, branch) in enumerate(places):
-            tree, found = batch[row].tree, logits[row]
-            for fork in tree.forks:
-                if fork.path == branch:
-                    weights = self._reader.weights(fork.children)
-                    found[branch] = (weights @ hidden[number]).tolist()
-            for path in _below(tree.forks).get(branch, ()):
-                if _reach(path, tree.forks, found) >= NEGLIGIBLE:
-                    below.append((number, _Place(row, path)))
-        size = max(1, HELD // (length + 8))
-        parts = [below[start : start + size] for start in range(0, len(below), size)]
-        state = self._reader.keep() if len(parts) > 1 else None
-        for part in parts:
-            if state is not None and part is not parts[0]:
-                self._reader.restore(state)
-            rests = [place.branch[len(places[parent].branch) :] for parent, place in part]
-            behind = self._reader.extend([parent for parent, _ in part], rests)
-            self._descend(batch, [place for _, place in part], behind, logits, length)
+        """Read the way from each parent's place to the next, and go on from there."""
+        texts = []
+        for parent, step in steps:
+            above = places[parent]
+            known = len(above.branch) if above else 0
+            texts.append(step.branch[known:] if step else (0,))
+        hidden = self._reader.extend([parent for parent, _ in steps], texts)
+        self._descend(walk, [step for _, step in steps], hidden)
+
+
+class _Walk(NamedTuple):
+    """A sub-batch whose forks are read, and the logits found so far."""
+
+    batch: list[Row]
+    logits: list[Logits]
+    may_fork: bool
 
 
 def groups(rows: Sequence[Row]) -> list[Group]:
@@ -208,7 +233,7 @@ def _below(forks: tuple[Fork, ...]) -> dict[Branch, list[Branch]]:
     return {path: sorted(under) for path, under in below.items()}
 
 
-def _reach(branch: Branch, forks: Sequence[Fork], logits: dict[Branch, list[float]]) -> float:
+def _reach(branch: Branch, forks: Sequence[Fork], logits: Logits) -> float:
     """With which probability the path of a fork is taken, as far as it has been read."""
     reach = 1.0
     for path, children in forks:

@@ -66,6 +66,20 @@ class Reader:
             variable.state = tensor
         self._mask = state.mask
 
+    @property
+    def length(self) -> int:
+        """Tokens that each sequence holds, padding included."""
+        return int(self._mask.shape[1])
+
+    def mark(self) -> Numbers:
+        """Where the sequences stand, to hide later what they read from here."""
+        return self._mask
+
+    def hide(self, mark: Numbers) -> None:
+        """Hide what the sequences read since `mark`, if none was forked; it is not copied."""
+        width = self.length - mark.shape[1]
+        self._mask = np.concatenate([mark, np.zeros((len(mark), width), np.int64)], axis=1)
+
     def extend(self, parents: Sequence[int], texts: Sequence[Sequence[int]]) -> Floats:
         """Make each text the continuation of a sequence; gives the hidden state behind each.
 

@@ -12,11 +12,9 @@ from intramuros.settings import Settings
 from intramuros.types import Answer, Ask, Choice, Failure, Piece
 
 ENGINES = ("llamacpp", "openvino")
-CARDS = (
-    pytest.param("smollm2-135m"),
-    pytest.param("qwen2.5-coder-0.5b", marks=pytest.mark.slow),
-    pytest.param("qwen2.5-coder-1.5b", marks=pytest.mark.slow),
-)
+CARDS = ("smollm2-135m",)
+"""The card of most tests; what depends on the card names others with `parametrize("prepared")`."""
+
 CONTEXT = 5120
 
 Load = Callable[[str], Engine]

@@ -129,7 +129,7 @@ def test_every_option_has_its_probability(engine: Engine, options: tuple[str, ..
     assert not choice.numbered
 
 
-@pytest.mark.parametrize("count", [2, 65, 200, 500])
+@pytest.mark.parametrize("count", [2, 65, 200, pytest.param(500, marks=pytest.mark.slow)])
 def test_many_options(engine: Engine, count: int) -> None:
     options = tuple(f"{number:03d}" for number in range(count))
     ask = Choose(Prompt("", document="x", question="Which?"), options)

@@ -1,5 +1,7 @@
 """On the same prepared weights two engines give the same probabilities, or the gap is told."""
 
+import pytest
+
 from intramuros.task import document
 from intramuros.types import Choose
 from tests.contract.conftest import Load, Replies
@@ -26,6 +28,10 @@ FAR = {"smollm2-135m": 0.06, "qwen2.5-coder-0.5b": 0.08, "qwen2.5-coder-1.5b": 0
 a layer reads to 8 bits, while openvino reads it in 32."""
 
 
+CARDS = ("smollm2-135m", pytest.param("qwen2.5-coder-0.5b", marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("prepared", CARDS, indirect=True, scope="module")
 def test_two_engines_agree(load: Load) -> None:
     asks = [
         Choose(

@@ -11,6 +11,7 @@ from intramuros.prompt.template import (
     render,
     turns,
     without_controls,
+    wording,
 )
 from intramuros.types import Choose, Message, Prompt, Say
 
@@ -92,3 +93,10 @@ def test_a_conversation_keeps_its_turns_and_has_no_fence() -> None:
 def test_without_a_fence_the_document_stands_alone() -> None:
     ask = Say(Prompt("Sum up.", "text", fence=False))
     assert turns(ask) == [("system", "Sum up."), ("user", "text")]
+
+
+def test_the_wording_changes_with_our_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = wording(CHATML)
+    assert wording(CHATML) == before
+    monkeypatch.setattr("intramuros.prompt.template.FENCE_NOTE", "Other words.")
+    assert wording(CHATML) != before

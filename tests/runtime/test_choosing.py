@@ -28,6 +28,17 @@ class Counting:
     def restore(self, state: State) -> None:
         self.texts = list(state.tensors) or [()]
 
+    @property
+    def length(self) -> int:
+        return max(len(text) for text in self.texts)
+
+    def mark(self) -> list[tuple[int, ...]]:
+        return self.texts
+
+    def hide(self, mark: list[tuple[int, ...]]) -> None:
+        assert len(mark) == len(self.texts)
+        self.texts = mark
+
     def extend(self, parents: Sequence[int], texts: Sequence[Sequence[int]]) -> Floats:
         assert all(texts)
         self.read += sum(len(text) for text in texts)
@@ -76,7 +87,7 @@ def answers(rows: list[Row], reader: Counting) -> dict[int, dict[str, float]]:
 OPTIONS = ("book", "book a flight", "book a hotel", "weather", "what")
 
 
-@pytest.mark.parametrize("held", [40, 8192], ids=["many parts", "one part"])
+@pytest.mark.parametrize("held", [40, 8192], ids=["in turns", "at once"])
 def test_every_row_gets_the_probabilities_of_its_own_text(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
