@@ -16,6 +16,7 @@ from intramuros.engine import Engine, require
 from intramuros.errors import (
     AskFailed,
     BadArgument,
+    Broken,
     Cancelled,
     NotFound,
     RowFailed,
@@ -213,30 +214,40 @@ class Session:
                     waiters = batches.setdefault(named, {}).setdefault(stamped, [])
                     waiters.append((row, slot))
         for named, batch in batches.items():
-            engine = self.engine(named)
-            asks = sorted(batch, key=_length)
-            require(engine, asks)
-            waiting = [batch[ask] for ask in asks]
-            for piece in engine.generate(asks, self.admit):
-                waiters = waiting[piece.row]
-                if piece.text and self.on_text:
-                    for row, _ in waiters:
-                        self.on_text(row.number, piece.text)
-                if piece.answer is None:
-                    continue
-                self._count(piece.answer)
-                for row, slot in waiters:
-                    row.replies[slot] = piece.answer
-                    row.missing -= 1
-                    if row.missing == 0 and (ended := row.step(row.take())) is not None:
-                        yield self._finished(task, ended, row.number)
+            yield from self._batch(task, self.engine(named), batch)
+
+    def _batch(
+        self, task: Task, engine: Engine, batch: dict[Ask, list[tuple["_Row", int]]]
+    ) -> Iterator[Result]:
+        """Send one engine its asks, shortest first, and each answer to the rows that wait for it."""
+        answered = False
+        asks = sorted(batch, key=_length)
+        require(engine, asks)
+        waiting = [batch[ask] for ask in asks]
+        for piece in engine.generate(asks, self.admit):
+            waiters = waiting[piece.row]
+            if piece.text and self.on_text:
+                for row, _ in waiters:
+                    self.on_text(row.number, piece.text)
+            if piece.answer is None:
+                continue
+            answered = True
+            self._count(piece.answer)
+            for row, slot in waiters:
+                row.replies[slot] = piece.answer
+                row.missing -= 1
+                if row.missing == 0 and (ended := row.step(row.take())) is not None:
+                    yield self._finished(task, ended, row.number)
+        if not answered and self.admit():
+            raise Broken(f"engine {engine.name!r} answered none of {len(asks)} asks")
 
     def _count(self, answer: Answer | Failure) -> None:
-        if isinstance(answer, Answer) and answer.from_ledger:
+        if isinstance(answer, Failure):
+            self.tally.asked += 1
+        elif answer.from_ledger:
             self.tally.from_ledger += 1
-            return
-        self.tally.asked += 1
-        if isinstance(answer, Answer):
+        else:
+            self.tally.asked += 1
             self.tally.usage += answer.usage
 
     def _finished(self, task: Task, result: Result, number: int) -> Result:
@@ -316,9 +327,8 @@ class _Row:
         """The complete replies as the flow expects them, or the first Failure among them."""
         values = []
         for answer in self.replies:
-            if isinstance(answer, Failure):
+            if answer is None or isinstance(answer, Failure):
                 return answer
-            assert answer is not None
             values.append(answer.value)
             if not answer.from_ledger:
                 self.usage = self.usage + answer.usage

@@ -9,6 +9,7 @@ from intramuros.engines.scripted import Scripted
 from intramuros.errors import (
     AskFailed,
     BadArgument,
+    Broken,
     Cancelled,
     CannotDo,
     NotFound,
@@ -206,6 +207,20 @@ def test_capability_is_asked_before_anything_is_sent(session: Session, engine: S
     with pytest.raises(CannotDo, match="cannot embed"):
         session.values(vector, contents("a"))
     assert engine.asked == []
+
+
+def test_an_engine_that_answers_nothing_ends_the_run(session: Session, engine: Scripted) -> None:
+    engine.generate = lambda asks, admit: iter(())  # type: ignore[method-assign,misc,assignment]
+    with pytest.raises(Broken, match="answered none of 1 asks"):
+        session.values(echo, contents("a"))
+
+
+def test_a_wrong_argument_from_a_column_fails_its_row_alone(session: Session) -> None:
+    rows = [{"content": "a", "to_lang": language} for language in ("fr", " ", "de")]
+    results = {result.row: result for result in session.run("translate", rows)}
+    assert results[1].failure is not None
+    assert results[1].failure.kind == "argument"
+    assert results[0].failure is results[2].failure is None
 
 
 def test_asks_carry_the_origin_of_the_session(engine: Scripted) -> None:
