@@ -42,7 +42,7 @@ class OpenVino:
         self.can = Can(verbs=frozenset({"say", "choose", "fill"}), context=context, streaming=True)
         self.identity = (
             f"{prepared.digest} openvino {version('openvino')} genai {version('openvino_genai')}"
-            f" f32 {template.wording(template.TEMPLATES[prepared.template])}"
+            f" f32 {prepared.template} {template.wording(template.TEMPLATES[prepared.template])}"
         )
         self._folder = prepared.openvino
         self._threads = settings.threads

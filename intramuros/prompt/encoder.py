@@ -13,7 +13,8 @@ class Encoder:
 
     def __init__(self, prepared: Prepared) -> None:
         self._template = template.TEMPLATES[prepared.template]
-        self.wording = template.wording(self._template)  # part of an engine's identity
+        # part of an engine's identity
+        self.wording = f"{self._template.name} {template.wording(self._template)}"
         self._vocabulary = vocabulary.read(prepared.gguf)
         self.controls = self._vocabulary.controls
         for token in (self._template.opening, self._template.end):

@@ -97,4 +97,4 @@ def test_closing_frees_the_weights(prepared: Prepared) -> None:
         del engine
         gc.collect()
         held.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
-    assert held[2] - held[0] < 50_000_000
+    assert held[2] - held[0] < prepared.gguf.stat().st_size  # two leaks would be twice that
