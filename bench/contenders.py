@@ -38,7 +38,11 @@ def translate_32(content: str) -> Flow[str]:
     """The translation task, cut after 32 tokens so that every contender writes the same amount."""
     return (
         yield from say(
-            document(content, "Translate the text into German. Give the translation alone."),
+            document(
+                content,
+                "Translate the text of the document into German. Answer with the translation alone.",
+                layout="document_first",
+            ),
             max_tokens=WRITTEN,
             truncate=True,
         )

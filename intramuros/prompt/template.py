@@ -46,6 +46,11 @@ def fenced(document: str) -> str:
     return f"<{tag}>\n{document}\n</{tag}>"
 
 
+def unfenced(answer: str) -> str:
+    """An answer without the fence that small models like to repeat around it."""
+    return re.sub(r"^\s*<document\d*>\s*|\s*</document\d*>\s*$", "", answer).strip()
+
+
 def options_text(ask: Choose, numbered: bool) -> str:
     """List the options of a choice, one a line, with their descriptions."""
     described = ask.descriptions or ("",) * len(ask.options)

@@ -2,6 +2,7 @@
 
 from intramuros.errors import AskFailed, BadArgument
 from intramuros.prompt.parts import parts
+from intramuros.prompt.template import unfenced
 from intramuros.task import Flow, document, say, task, together
 from intramuros.types import Failure, Say
 
@@ -21,13 +22,16 @@ def summarize(content: str, max_words: int = 50) -> Flow[str]:
     if not content.strip():
         return ""
     length = f" in at most {max_words} words" if max_words else ""
-    instruction = f"Summarize the text{length}, in its own language. Give the summary alone."
+    instruction = (
+        f"Summarize the text of the document{length}, in the language of the document. "
+        "Answer with the summary alone."
+    )
     max_tokens = max(256, max_words * 6) if max_words else 2048
     text = content
     while True:
         try:
-            summary = yield from say(document(text, instruction), max_tokens=max_tokens)
-            return summary.strip()
+            prompt = document(text, instruction, layout="document_first")
+            return unfenced((yield from say(prompt, max_tokens=max_tokens)))
         except AskFailed as error:
             if error.failure.kind != "too_long":
                 raise

@@ -2,6 +2,7 @@
 
 from intramuros.errors import BadArgument
 from intramuros.prompt.parts import margins, parts
+from intramuros.prompt.template import unfenced
 from intramuros.task import Flow, document, task, together
 from intramuros.types import Ask, Say
 
@@ -29,18 +30,18 @@ def translate(content: str, to_lang: str) -> Flow[str]:
     if not to_lang.strip():
         raise BadArgument("to_lang is empty", hint="give a language such as 'fr' or 'French'")
     instruction = (
-        f"Translate the text into {language(to_lang)}. Keep names, numbers, line breaks and "
-        "formatting. Give the translation alone, without the tags."
+        f"Translate the text of the document into {language(to_lang)}. Keep names, numbers, line "
+        "breaks and formatting. Answer with the translation alone, without tags or comments."
     )
     framed = [margins(part) for part in parts(content, PART)]
     asks: list[Ask] = [
-        Say(document(core, instruction), max_tokens=64 + 2 * len(core))
+        Say(document(core, instruction, layout="document_first"), max_tokens=64 + 2 * len(core))
         for _, core, _ in framed
         if core
     ]
     replies = iter((yield from together(asks)))
     return "".join(
-        before + (next(replies).strip() if core else "") + after for before, core, after in framed
+        before + (unfenced(next(replies)) if core else "") + after for before, core, after in framed
     )
 
 

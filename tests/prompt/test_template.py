@@ -10,6 +10,7 @@ from intramuros.prompt.template import (
     fenced,
     render,
     turns,
+    unfenced,
     without_controls,
     wording,
 )
@@ -100,3 +101,16 @@ def test_the_wording_changes_with_our_own_words(monkeypatch: pytest.MonkeyPatch)
     assert wording(CHATML) == before
     monkeypatch.setattr("intramuros.prompt.template.FENCE_NOTE", "Other words.")
     assert wording(CHATML) != before
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("<document>\nBonjour.\n</document>", "Bonjour."),
+        ("Bonjour.\n</document2>\n", "Bonjour."),
+        (" Bonjour. ", "Bonjour."),
+        ("a <document> b", "a <document> b"),
+    ],
+)
+def test_a_repeated_fence_is_taken_off(answer: str, text: str) -> None:
+    assert unfenced(answer) == text
