@@ -40,7 +40,8 @@ def translate_32(content: str) -> Flow[str]:
         yield from say(
             document(
                 content,
-                "Translate the text of the document into German. Answer with the translation alone.",
+                "Translate the text of the document into German. "
+                "Answer with the translation alone.",
                 layout="document_first",
             ),
             max_tokens=WRITTEN,

@@ -219,7 +219,7 @@ class Session:
     def _batch(
         self, task: Task, engine: Engine, batch: dict[Ask, list[tuple["_Row", int]]]
     ) -> Iterator[Result]:
-        """Send one engine its asks, shortest first, and each answer to the rows that wait for it."""
+        """Send one engine its asks, shortest first, and each answer to the rows that wait."""
         answered = False
         asks = sorted(batch, key=_length)
         require(engine, asks)
