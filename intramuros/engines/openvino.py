@@ -16,6 +16,7 @@ from intramuros.models.prepared import Prepared
 from intramuros.prompt import record, template, trie, vocabulary
 from intramuros.runtime.choosing import Chooser, Chosen, Row
 from intramuros.runtime.reading import Reader
+from intramuros.runtime.signals import signal_stack_kept
 from intramuros.runtime.writing import Growth, Order, Writer
 from intramuros.settings import Settings
 from intramuros.types import Answer, Ask, Choice, Choose, Failure, Fill, Piece, Say, Usage
@@ -89,7 +90,12 @@ class OpenVino:
     def close(self) -> None:
         self._trie.cache_clear()
         self._held.cache_clear()
-        self._chooser = self._writer = None
+        with signal_stack_kept():
+            self._chooser = self._writer = None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_writer"):
+            self.close()
 
     def _taken(self, number: int, ask: Ask) -> Row | Order | Failure:
         """An ask as token ids, or why it cannot be answered."""
@@ -129,7 +135,8 @@ class OpenVino:
         by_number = {row.number: row for row in rows}
         with self._loading:
             if self._chooser is None:
-                self._chooser = Chooser(Reader(self._folder, self._threads))
+                with signal_stack_kept():
+                    self._chooser = Chooser(Reader(self._folder, self._threads))
             chooser = self._chooser
         batches = chooser.choose(rows, admit)
         while True:
@@ -164,7 +171,9 @@ class OpenVino:
     def _loaded_writer(self) -> Writer:
         with self._loading:
             if self._writer is None:
-                self._writer = Writer(self._folder, self.can.context, self._threads, self._ends())
+                with signal_stack_kept():
+                    ends = self._ends()
+                    self._writer = Writer(self._folder, self.can.context, self._threads, ends)
             return self._writer
 
     def _written(self, ask: Ask, order: Order, text: str, last: Growth) -> Answer | Failure:

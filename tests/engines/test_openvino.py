@@ -1,6 +1,8 @@
 """The openvino engine on SmolLM2: what it writes, compares and fills, and how it stops."""
 
+import gc
 import json
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +21,7 @@ from intramuros.prompt import template, vocabulary
 from intramuros.runtime import choosing
 from intramuros.runtime.choosing import Row
 from intramuros.runtime.reading import NOTHING, Reader
+from intramuros.runtime.signals import signal_stack, signal_stack_kept
 from intramuros.settings import Settings
 from intramuros.task import conversation, document
 from intramuros.types import Answer, Ask, Choice, Choose, Embed, Failure, Fill, Piece, Say
@@ -185,12 +188,14 @@ def test_probabilities_are_those_of_each_fork_read_from_the_beginning(
     row = engine._row(0, ask)
     assert isinstance(row, Row)
     assert len(row.tree.forks) > 4
-    reader = Reader(prepared.openvino, 0)
-    logits = {}
-    for fork in row.tree.forks:
-        reader.restore(NOTHING)
-        (hidden,) = reader.extend([0], [[*row.ids, *fork.path]])
-        logits[fork.path] = (reader.weights(fork.children) @ hidden).tolist()
+    with signal_stack_kept():
+        reader = Reader(prepared.openvino, 0)
+        logits = {}
+        for fork in row.tree.forks:
+            reader.restore(NOTHING)
+            (hidden,) = reader.extend([0], [[*row.ids, *fork.path]])
+            logits[fork.path] = (reader.weights(fork.children) @ hidden).tolist()
+        del reader
     assert choice.probabilities == pytest.approx(row.tree.probabilities(logits), abs=1e-3)
     assert choice.label == max(choice.probabilities, key=choice.probabilities.__getitem__)
     assert not choice.numbered
@@ -350,3 +355,16 @@ def test_missing_weights_are_named(prepared: Prepared, tmp_path: object) -> None
     elsewhere = msgspec.structs.replace(prepared, openvino=tmp_path)
     with pytest.raises(CorruptWeights):
         openvino.load(elsewhere, Settings({}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are looked at on Linux only")
+def test_the_signal_stack_is_still_python_s_when_the_engine_is_gone() -> None:
+    before = signal_stack()
+    engine = openvino.load(prepared_card(CARD), Settings({"threads": 1}))
+    asks = [Choose(document("x"), ("a", "b")), Say(document("x"), max_tokens=2, truncate=True)]
+    assert len([piece for piece in engine.generate(asks) if piece.answer]) == 2
+    engine.close()
+    del engine
+    gc.collect()
+    after = signal_stack()
+    assert (after.pointer, after.size) == (before.pointer, before.size)
