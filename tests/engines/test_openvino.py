@@ -361,7 +361,10 @@ def test_missing_weights_are_named(prepared: Prepared, tmp_path: object) -> None
 def test_the_signal_stack_is_still_python_s_when_the_engine_is_gone() -> None:
     before = signal_stack()
     engine = openvino.load(prepared_card(CARD), Settings({"threads": 1}))
-    asks = [Choose(document("x"), ("a", "b")), Say(document("x"), max_tokens=2, truncate=True)]
+    asks: list[Ask] = [
+        Choose(document("x"), ("a", "b")),
+        Say(document("x"), max_tokens=2, truncate=True),
+    ]
     assert len([piece for piece in engine.generate(asks) if piece.answer]) == 2
     engine.close()
     del engine
